@@ -23,7 +23,7 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 demo: $(if $(wildcard build/stamp-npipe),build/stamp-npipe,build/stamp-demo)
 	@$(PY) -m npipe demo
 
-# The quick parts first; how far it is, and at the end what each took. The C tests run while mypy thinks.
+# The quick parts first; how far it is, and at the end what each took. mypy thinks on one processor meanwhile.
 test: build/stamp-package
 	@$(PY) scripts/run_parts.py lint types --beside test-collect test-c --then test-quick
 
@@ -52,7 +52,7 @@ types: build/stamp-tools
 
 test-c: build/stamp-tools
 	$(ENV) scripts/build-c.sh build/c -Dtests=true -Dwerror=true
-	$(ENV) meson test -C build/c --print-errorlogs --num-processes 1
+	$(ENV) meson test -C build/c --print-errorlogs --num-processes 2
 
 # Several tests at a time, WORKERS: most wait most of the time. WORKERS=0 for one after the other.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))

@@ -147,7 +147,8 @@ class Worker:
         """Keep every connection busy from now until ``stop``; return each one's messages per second after ``start``.
 
         What an order moved counts for the part of its time that lies in the window, so that connections which do not
-        get their turn in it have done little, whatever they do later.
+        get their turn in it have done little, whatever they do later. One that has no turn at all does one order behind
+        it, and its time counts from ``start``: little, but not nothing, of which no latency could be told.
 
         Times are those of CLOCK_MONOTONIC, which is one clock for all processes.
         """
@@ -186,6 +187,9 @@ class Worker:
             if now - before < _CHUNK_SECONDS:
                 chunk *= 2
         self._chunks[index, kind, size] = chunk
+        if not moved:  # not scheduled before the window was over: it lasts until the first order has been done
+            run_order(channel, kind, size, chunk)
+            return (chunk + 1) / (time.monotonic() - start)
         return moved / (stop - start)
 
     def do_hog(self, *, start: float, stop: float, until: float) -> float:
@@ -200,7 +204,7 @@ class Worker:
                 turns += 1
         while clock() < until:
             pass
-        return turns / (now - begun)
+        return turns / (now - begun) if turns else 0.0
 
     def do_idle(self, *, seconds: float) -> float:
         """Do nothing; return the seconds of CPU that all threads of this process used meanwhile."""

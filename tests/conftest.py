@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import itertools
 import os
 import subprocess
@@ -80,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _mark_for_windows(config, items)
 
 
+def pytest_collection_finish() -> None:
+    """Keep the objects of 9,000 collected tests out of each garbage collection, which had nine tenths of the time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest makes the folder
 def pytest_configure(config: pytest.Config) -> None:
     """Make a worker of pytest-xdist like a session of its own, in what is seen of it."""
@@ -101,6 +108,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     with machine.share(alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def first_pipe(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let this process have had a pipe: what it keeps open from the first on is no test's, which counts descriptors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPIPE_ROOT", str(tmp_path_factory.mktemp("first") / "root"))
+        name = rf"\\.\pipe\first-{os.getpid()}"
+        with npipe.listen(name) as listener, npipe.connect(name) as client, listener.accept(10) as server:
+            client.send(b"first")
+            assert server.recv() == b"first"
 
 
 @pytest.fixture(autouse=True)

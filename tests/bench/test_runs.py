@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bench import results
+from bench.processes import Session
 from bench.scenarios import SCENARIOS
+from bench.tasks import ECHO
 from tests.helpers import CHECKOUT
 
 if TYPE_CHECKING:
@@ -53,6 +56,14 @@ def test_a_scenario_gives_a_number_for_each_peer(scenario: str, tmp_path: Path) 
 def test_a_scenario_of_arrays_gives_a_number_for_each_peer(scenario: str, tmp_path: Path) -> None:
     pytest.importorskip("numpy", reason="numpy is not installed (`make lint` and `make bench` install it)")
     check(scenario, tmp_path)
+
+
+def test_a_client_that_ran_only_when_its_window_was_over_has_a_rate() -> None:
+    with Session() as session:
+        ends = session.start("SEQPACKET pair", "threads", connections=(1,))
+        over = time.monotonic()
+        (rate,) = ends.client.ask("window", kind=ECHO, size=64, start=over - 1, stop=over - 0.5)
+    assert rate > 0
 
 
 def check(scenario: str, tmp_path: Path) -> None:

@@ -61,8 +61,10 @@ def parts() -> tuple[str, ...]:
 
 def test_every_part_of_the_binding_is_built_and_loaded() -> None:
     there = {path.relative_to(BINDING).with_suffix("").as_posix() for path in BINDING.rglob("*.pyx")}
-    built = re.findall(r"'binding/([\w/]+)\.pyx'", (PACKAGE / "meson.build").read_text(encoding="utf-8"))
-    assert sorted(built) == sorted(there)
+    build = (PACKAGE / "meson.build").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"'binding/([\w/]+)\.pyx'", build)) == sorted(there)
+    declarations = {path.relative_to(BINDING).as_posix() for path in BINDING.rglob("*.pxd")}
+    assert set(re.findall(r"'binding/([\w/]+\.pxd)'", build)) == declarations
     assert parts()[0] == "utility", "Cython's own, which it generates"
     assert sorted(parts()[1:]) == sorted(name.replace("/", ".") for name in there)
     last = [name.rpartition(".")[2] for name in parts()]
