@@ -16,6 +16,7 @@ from Cython.Build import cythonize
 
 # Each part says that it can do without the interpreter's lock (docs/design.md, "Threads and locks").
 DIRECTIVES = {"freethreading_compatible": True}
+UTILITY = "npipe.binding.utility"  # Cython's own code is called there, and not in each part anew
 
 
 def main(arguments: list[str]) -> int:
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
     output, root = (Path(each).resolve() for each in arguments[:2])
     sources = [os.path.relpath(each, root) for each in arguments[2:]]
     parts = output / "cython"
+    changed = Path(__file__).stat().st_mtime_ns
     os.chdir(root)  # a source's name in tracebacks is the path from here, wherever here is
     cythonize(
         sources,
@@ -31,6 +33,8 @@ def main(arguments: list[str]) -> int:
         include_path=["src"],
         language_level=3,
         compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=UTILITY,
+        force=any(made.stat().st_mtime_ns < changed for made in parts.rglob("*.c")),
         quiet=True,
     )
     for source in sources:

@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 PARTS: Final = (
+    "utility",  # Cython's own, for all others
     "waits",
     "failures",
     "buffers",
