@@ -84,9 +84,9 @@ test-quick: build/stamp-package
 	$(ENV) $(PY) -m pytest -q $(BESIDE) -m "not slow" --durations=5 $(PYTEST_ARGS)
 
 ## test-slow: the slow ones alone
-# What `make test` leaves out, a test on each processor.
+# What `make test` leaves out, a test on each processor, and one more for the time that some wait.
 test-slow: build/stamp-package
-	$(ENV) $(PY) -m pytest -n $(shell nproc) --dist worksteal -m slow $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest -n $(shell expr 1 + $$(nproc)) --dist worksteal -m slow $(PYTEST_ARGS)
 
 ## conformance: the recorded scenarios of Windows alone
 conformance: build/stamp-package

@@ -28,6 +28,8 @@ from tests.helpers import readable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow  # each measures for a while
+
 SHORT = ("bench", "--seconds", "0.3", "--bulk", "4096")
 ALL = ["npipe", "multiprocessing.connection", "Unix socket (SEQPACKET)"]
 LOOPS = ["npipe.aio", "asyncio, Unix stream"]

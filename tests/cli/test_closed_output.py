@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, and a clock that gives up")
+pytestmark = [
+    pytest.mark.slow,  # each command, some times over
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, and a clock that gives up"),
+]
 
 NAME: Final = "NAME"
 FILE: Final = "FILE"

@@ -20,6 +20,8 @@ from tests.cli.helpers import INTERRUPTED, NPIPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow  # each starts all the processes of the demo
+
 DEADLINE = 50  # seconds; a test's own time-out is 60
 
 # As with a bare `pip install npipe`.

@@ -232,6 +232,13 @@ def test_an_input_or_output_that_is_closed_is_told(name: str, closed: str, said:
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"npipe: " + said + b"Bad file descriptor\n")
 
 
+def test_a_file_that_is_not_there_is_a_wrong_use(name: str, tmp_path: Path) -> None:
+    done = npipe_("send", name, "--file", str(tmp_path / "nothing"))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"nothing' does not exist" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_a_file_on_a_full_disk_is_named(name: str) -> None:
     with served(name, lambda pipe: pipe.send(b"x")):
         done = npipe_("cat", name, "--to", "/dev/full")

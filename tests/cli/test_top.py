@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from npipe.cli._monitor.model import PipeRow
     from tests.conftest import Child
 
-pytestmark = pytest.mark.timeout(180)  # each draws some hundred screens
+pytestmark = pytest.mark.slow  # each draws some hundred screens
 
 SERVER = """
 import sys
@@ -304,8 +304,10 @@ def test_ended_connections_are_told_and_hidden(served: Child, child: Callable[..
         import sys, npipe
         listener = npipe.listen(sys.argv[1])
         print("listens", flush=True)
-        kept = [listener.accept() for _ in range(2)]
-        print("accepted", flush=True)
+        kept = []
+        for _ in range(2):
+            kept.append(listener.accept())
+            print("accepted", flush=True)
         sys.stdin.readline()
         kept[0].close()
         sys.stdin.readline()
@@ -329,7 +331,8 @@ def test_ended_connections_are_told_and_hidden(served: Child, child: Callable[..
 
     leaking = child(leaks, f"{name}-leak")
     assert leaking.line() == "listens"
-    npipe.connect(f"{name}-leak", timeout=20).close()
+    with npipe.connect(f"{name}-leak", timeout=20):
+        assert leaking.line() == "accepted"
     with npipe.connect(f"{name}-leak", timeout=20):
         assert leaking.line() == "accepted"
         piloted(act)

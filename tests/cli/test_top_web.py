@@ -28,7 +28,7 @@ from tests.helpers import readable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(180)  # each starts some processes, which import textual
+pytestmark = pytest.mark.slow  # each starts some processes, which import textual
 
 
 class Web:

@@ -11,6 +11,8 @@ import pytest
 from tests.docs import pages
 from tests.helpers import CHECKOUT
 
+pytestmark = pytest.mark.slow  # whole pages, with all that they start
+
 DOCS = CHECKOUT / "docs"
 PAGES = [
     CHECKOUT / "README.md",

@@ -21,6 +21,8 @@ from tests.doors.helpers import run
 if TYPE_CHECKING:
     from npipe._doors import Installation
 
+pytestmark = pytest.mark.slow  # each starts some processes
+
 OTHERS = [
     path
     for path in sorted(Path(sys.base_prefix).parent.glob("*/bin/python"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)  # sessions of pytest, each with a bound of its own
+pytestmark = pytest.mark.slow  # sessions of pytest, each with a bound of its own
 
 
 # What else is installed here and takes longer to import than a session to run; those that do not use `session` have it.

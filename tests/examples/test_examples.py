@@ -17,6 +17,8 @@ import npipe
 from tests.helpers import CHECKOUT
 from tests.programs import Program, run
 
+pytestmark = pytest.mark.slow  # each starts some programs
+
 EXAMPLES = CHECKOUT / "examples"
 ME = pwd.getpwuid(os.geteuid()).pw_name
 

@@ -21,6 +21,8 @@ from tests.export.mutations import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow  # some thousand packets each
+
 # One of each kind: the others differ in names and numbers. (`make test-fuzz` bends all of them.)
 KINDS = [
     Captured("level5-composed", Request(level=5, groups=(1, 2)).packed()),

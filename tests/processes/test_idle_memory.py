@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Child]
 
+pytestmark = pytest.mark.slow  # each waits for an idle time
+
 # A header page, and three pages of each ring.
 MOST_KIB = 28
 IDLE = 10.0  # seconds within which it has to be given back; 2 are usual

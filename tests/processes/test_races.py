@@ -24,7 +24,7 @@ SECONDS = 60.0 if LONG else 3.0
 LIMIT = 900 if LONG else 50
 HEADER = struct.Struct("<IQI")
 
-pytestmark = pytest.mark.timeout(4 * LIMIT)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * LIMIT)]
 
 _EXCHANGE = r'''
 import os, random, struct, sys, threading, zlib

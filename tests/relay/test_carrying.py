@@ -22,6 +22,8 @@ from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_c
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # each starts some processes
+
 
 def both_ways(client: socket.socket, out: Stream, back: Stream) -> None:
     """Send one stream and read the other, at the same time."""

@@ -16,6 +16,8 @@ from tests.helpers import CHECKOUT
 from tests.relay.content import echo, read_all
 from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_client, unix_server
 
+pytestmark = pytest.mark.slow  # each starts some processes
+
 PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(CHECKOUT)!r})

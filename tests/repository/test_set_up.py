@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # each is a make
+
 DEADLINE = 60
 FILES = ("Makefile", "README.md", "LICENSE", "pyproject.toml", "meson.build", "meson.options", "scripts", "src")
 NOBODY = 65534

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SOURCES = CHECKOUT / "src"
 OLDEST = "3.11"  # requires-python
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def has(package: str) -> pytest.MarkDecorator:

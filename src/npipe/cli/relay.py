@@ -189,11 +189,8 @@ def relay(a: str, b: str, *, verbose: bool, quiet: bool, as_json: bool, grace: f
         raise click.ClickException(str(error)) from error
     if summary.unclean:
         connections = "1 connection" if summary.unclean == 1 else f"{summary.unclean} connections"
-        raise Failure(
-            f"{connections} of {summary.connections} did not end properly; up to {summary.dropped} bytes were not "
-            "delivered",
-            LOST,
-        )
+        lost = f"; up to {summary.dropped} bytes were not delivered" if summary.dropped else ""
+        raise Failure(f"{connections} of {summary.connections} did not end properly{lost}", LOST)
     if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
     if summary.unreached and not summary.connections:

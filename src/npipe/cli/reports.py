@@ -91,7 +91,8 @@ def _limit(report: npipe.PipeReport) -> str:
 
 
 def _pipe_line(report: npipe.PipeReport) -> str:
-    told = [report.type or "", report.direction or "", f"{report.instances} instances, {_limit(report)}"]
+    instances = "1 instance" if report.instances == 1 else f"{report.instances} instances"
+    told = [report.type or "", report.direction or "", f"{instances}, {_limit(report)}"]
     return f"{printable(report.name)}: " + ", ".join(filter(None, told))
 
 
