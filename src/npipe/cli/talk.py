@@ -253,7 +253,8 @@ Examples:
 @click.command(help=_SEND, short_help="Send DATA, standard input or a file to the pipe NAME.")
 @click.argument("name")
 @click.argument("data", required=False)
-@click.option("--file", "path", type=click.Path(exists=True, path_type=Path), metavar="FILE", help="Send this file, in pieces.")
+@click.option("--file", "path", type=click.Path(exists=True, path_type=Path), metavar="FILE",
+              help="Send this file, in pieces.")  # fmt: skip
 @click.option("--piece", type=click.IntRange(1), default=_PIECE, show_default=True, metavar="BYTES",
               help="Bytes of each message of a file.")  # fmt: skip
 @click.option("--checksum", is_flag=True, help="Print size, rate and SHA-256 on standard error.")
