@@ -32,6 +32,9 @@ if sys.dont_write_bytecode and sys.platform != "win32" and (CHECKOUT / "build").
     sys.pycache_prefix = str(CHECKOUT / "build" / "pycache")
 
 _numbers = itertools.count()
+_run = itertools.count(1)
+
+_MANY = 100  # tests
 
 _SLOW = 180  # seconds
 
@@ -83,6 +86,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Keep the objects of 9,000 collected tests out of each garbage collection, which had nine tenths of the time."""
+    _keep()
+
+
+def _keep() -> None:
     gc.collect()
     gc.freeze()
 
@@ -110,6 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around the time-out
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run a test that is marked `alone` when no other one of this session's workers runs."""
+    if next(_run) % _MANY == 0:  # as those of the tests that have run, which pytest holds
+        _keep()
     if not hasattr(item.config, "workerinput"):
         return (yield)
     with machine.share(alone=item.get_closest_marker("alone") is not None):

@@ -29,6 +29,8 @@ from tests.helpers import asleep, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow  # each starts some commands
+
 
 def npipe_(*arguments: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run the command with `data` as its input."""

@@ -27,6 +27,8 @@ from tests.helpers import readable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow  # each starts some commands
+
 ME = pwd.getpwuid(os.geteuid()).pw_name
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
