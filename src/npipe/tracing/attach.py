@@ -284,6 +284,7 @@ class Tracer:
         """What was wrong with owners that are not traced, or not any more, a line each."""
         self._snaplen, self._ring_size = snaplen, ring_size
         self._follow, self._on_owner = follow, on_owner
+        self._ended: list[_Owner] = []  # those whose end was not told
         self._pipes: list[_Pipe] = []
         self._lost = 0
         self._read: deque[Event] = deque()  # what the next call of events() yields first
@@ -341,10 +342,16 @@ class Tracer:
         """How many records found no room, so far."""
         return self._lost + sum(owner.lost for owner in self._owners)
 
-    def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens, for `timeout` seconds (None: no limit); without `follow`, while there are owners."""
+    def events(
+        self, timeout: float | None = None, *, on_end: Callable[[str, int], object] = lambda *_: None
+    ) -> Iterator[Event]:
+        """Yield what happens, for `timeout` seconds (None: no limit); without `follow`, while there are owners.
+
+        `on_end` is called with the full name of a pipe and the number of a process that is not traced there any more,
+        as it has ended, say, when all that it has recorded was yielded.
+        """
         until = None if timeout is None else time.monotonic() + timeout
-        while self._owners or self._read or self._follow:
+        while self._owners or self._read or self._ended or self._follow:
             for pipe in self._pipes:
                 if pipe.has_changed:
                     self._look_again(pipe)
@@ -354,15 +361,22 @@ class Tracer:
             while self._read:
                 yield self._read.popleft()
             self._drop([owner for owner in self._owners if owner.problem])
+            self._tell_ends(on_end)
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 self._wait(0)  # for who has gone meanwhile
                 while self._read:
                     yield self._read.popleft()
+                self._tell_ends(on_end)
                 return
             if not (self._owners or self._follow) or any(owner.has_more_or_waits() for owner in self._owners):
                 continue
             self._wait(left)
+
+    def _tell_ends(self, on_end: Callable[[str, int], object]) -> None:
+        ended, self._ended = self._ended, []
+        for owner in ended:
+            on_end(owner.name.path, owner.pid)
 
     def _wait(self, left: float | None) -> None:
         poll = select.poll()
@@ -380,6 +394,7 @@ class Tracer:
     def _drop(self, owners: list[_Owner]) -> None:
         for owner in owners:
             self._owners.remove(owner)
+            self._ended.append(owner)
             self._lost += owner.lost
             if owner.problem:
                 self.problems.append(owner.problem)
