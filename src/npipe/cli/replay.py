@@ -47,9 +47,7 @@ _STATUSES = STATUSES.replace("  9    ", "  8    an answer is another one than wa
 )
 @click.option("--pipe", metavar="NAME", help="Of a trace of several pipes this one.")
 @click.option("--connection", type=click.IntRange(1), help="Only this connection of the trace.")
-@click.option(
-    "--speed", type=NumberRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast."
-)
+@click.option("--speed", type=NumberRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast.")
 @click.option("--fast", is_flag=True, help="Without pauses, as fast as the other side answers.")
 @click.option(
     "--timeout",

@@ -15,8 +15,9 @@ import click
 import npipe.tracing
 from npipe._text import printable
 from npipe.cli.common import check_seconds, examples
-from npipe.cli.statuses import BAD_DATA, NOT_THERE, STATUSES, Failure, by_kind
+from npipe.cli.statuses import BAD_DATA, NOT_THERE, STATUSES, Failure, by_kind, status_of
 from npipe.cli.trace_output import JsonView, Session, TextView
+from npipe.errors import WinError, error_from_code
 from npipe.names import parse_name
 from npipe.tracing.answers import Answers
 from npipe.tracing.events import Event, Named, TraceFileError, matcher
@@ -362,4 +363,6 @@ else:
         if tracer.lost and not quiet:
             click.echo(f"npipe: {tracer.lost} records were lost", err=True)
         if tracer.problems:
-            raise Failure("; ".join(tracer.problems), BAD_DATA)
+            code = tracer.problems.code
+            status = BAD_DATA if code == WinError.INVALID_DATA else status_of(error_from_code(code))
+            raise Failure("; ".join(tracer.problems), status)

@@ -56,6 +56,18 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _SOCKET: Final = re.compile("s[0-9a-f]{16}")
 
 
+class _Problems(list[str]):
+    """Lines for people."""
+
+    code = 0
+    """Win32's code of the first of them."""
+
+    def add(self, text: str, code: int) -> None:
+        """Add one."""
+        self.code = self.code or code
+        self.append(text)
+
+
 class _Owner:
     """One process that has instances of a pipe, and the memory into which it writes records."""
 
@@ -182,7 +194,7 @@ class _Pipe:
         """What is readable when there may be."""
         return (self.arrival.fileno(),) if self._watches else ()
 
-    def _arm(self, problems: list[str], *, needed: bool) -> None:
+    def _arm(self, problems: _Problems, *, needed: bool) -> None:
         """Be told of what comes from here on; what keeps it from that is raised if that is `needed`, else a problem."""
         try:
             if self._watches:
@@ -191,10 +203,10 @@ class _Pipe:
             if needed:
                 raise
             self._watches = False
-            problems.append(f"processes that begin to serve it later are not traced: {error}")
+            problems.add(f"processes that begin to serve it later are not traced: {error}", error.winerror)
 
     def new_owners(
-        self, snaplen: int, ring_size: int, problems: list[str], *, again: bool, follow: bool
+        self, snaplen: int, ring_size: int, problems: _Problems, *, again: bool, follow: bool
     ) -> Iterator[_Owner]:
         """Yield those that were not there before.
 
@@ -222,16 +234,16 @@ class _Pipe:
                 except FileNotFoundError:  # it just dies, or has no instance just now
                     self._seen.discard(socket_name)
                 except (TimeoutError, BlockingIOError):  # it is stopped, say
-                    problems.append(f"{path}: a process that serves it does not answer")
+                    problems.add(f"{path}: a process that serves it does not answer", WinError.SEM_TIMEOUT)
                 except PipeError as error:
                     if not again:
                         raise
-                    problems.append(str(error))
+                    problems.add(str(error), error.winerror)
                 except PermissionError as error:
                     refused = not_traced(path, WinError.ACCESS_DENIED)
                     if not again:
                         raise refused from error
-                    problems.append(str(refused))
+                    problems.add(str(refused), refused.winerror)
                 except OSError as error:
                     if error.errno not in _NO_RESOURCES:
                         raise
@@ -239,7 +251,7 @@ class _Pipe:
                     if not again:
                         raise without from error
                     self._seen.discard(socket_name)  # the next look asks it again
-                    problems.append(str(without))
+                    problems.add(str(without), without.winerror)
         finally:
             os.close(dirfd)
 
@@ -280,7 +292,7 @@ class Tracer:
         if not 0 <= snaplen < 1 << 32:
             raise ValueError("snaplen is 0 to 4294967295")
         self._owners: list[_Owner] = []
-        self.problems: list[str] = []
+        self.problems: Final = _Problems()
         """What was wrong with owners that are not traced, or not any more, a line each."""
         self._snaplen, self._ring_size = snaplen, ring_size
         self._follow, self._on_owner = follow, on_owner
@@ -318,7 +330,7 @@ class Tracer:
         except PipeNotFoundError:
             pass  # it has gone meanwhile
         except PipeError as error:
-            self.problems.append(str(error))
+            self.problems.add(str(error), error.winerror)
 
     def _new_owners(self, pipe: _Pipe, *, again: bool) -> Iterator[_Owner]:
         return pipe.new_owners(self._snaplen, self._ring_size, self.problems, again=again, follow=self._follow)
@@ -397,7 +409,7 @@ class Tracer:
             self._ended.append(owner)
             self._lost += owner.lost
             if owner.problem:
-                self.problems.append(owner.problem)
+                self.problems.add(owner.problem, WinError.INVALID_DATA)
             owner.close()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from npipe.opening import connect
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from npipe.pipe import MessagePipe, StreamPipe
 
@@ -177,6 +177,7 @@ class Replay:
         timeout: float | None,
     ) -> None:
         request: bytes | None = None
+        so_far = bytearray()
         for number, step in enumerate(talk.steps, 1):
             try:
                 if step.sends:
@@ -186,18 +187,19 @@ class Replay:
                     with self._lock:
                         self.sent += 1
                     continue
-                got = b""
-                for got in _receive(pipe, len(step.data), timeout):
-                    pass
+                so_far.clear()
+                _receive(pipe, len(step.data), timeout, so_far)
             except (PipeError, EOFError) as error:
                 detail = f"{'sending' if step.sends else 'receiving'}: {error}"
                 recorded, now, offset = None if step.sends else step.data, None, None
-                if not step.sends and got:  # on a byte pipe: a part of it
-                    now, offset = got, _first_difference(got, step.data)
+                if not step.sends and so_far:  # on a byte pipe: a part of it
+                    now = bytes(so_far)
+                    offset = _first_difference(now, step.data)
                 self._differs(Difference(talk.number, number, detail, request, recorded, now, offset))
                 return
             with self._lock:
                 self.compared += 1
+            got = bytes(so_far)
             if got != step.data:
                 offset = _first_difference(got, step.data)
                 detail = _compare(got, step.data, offset)
@@ -234,18 +236,16 @@ def _send(pipe: MessagePipe | StreamPipe, data: bytes, timeout: float | None) ->
         pipe.write(data, timeout=timeout)
 
 
-def _receive(pipe: MessagePipe | StreamPipe, size: int, timeout: float | None) -> Iterator[bytes]:
-    """Yield what has come so far, last all of it."""
+def _receive(pipe: MessagePipe | StreamPipe, size: int, timeout: float | None, so_far: bytearray) -> None:
+    """Add to `so_far` what comes: a message, or so many bytes."""
     if hasattr(pipe, "recv"):
-        yield bytes(pipe.recv(timeout=timeout))
+        so_far += pipe.recv(timeout=timeout)
         return
-    got = b""
-    while len(got) < size:
-        piece = pipe.read(size - len(got), timeout=timeout)
+    while len(so_far) < size:
+        piece = pipe.read(size - len(so_far), timeout=timeout)
         if not piece:
             break  # the other side has closed: what is missing differs
-        got += piece
-        yield got
+        so_far += piece
 
 
 def _rest(pipe: MessagePipe | StreamPipe) -> bytes | None:
