@@ -292,11 +292,11 @@ def test_of_a_file_that_is_cut_short_what_is_whole_is_read(
     done = run("trace", "-r", str(path))
     assert done.returncode == 7
     assert len(done.stdout.splitlines()) == len(whole) - 1
-    *summed, error = done.stderr.splitlines()
+    *summed, last = done.stderr.splitlines()
     assert summed[0].startswith(f"npipe: {len(whole) - 1} events, ")
     assert [line.partition(":")[0] for line in summed] == ["npipe"] * 2
-    assert error.startswith(f"npipe: {path}: ")
-    assert cut in error
+    assert last.startswith(f"npipe: {path}: ")
+    assert cut in last
 
 
 def _until_error(path: Path) -> list[Event]:

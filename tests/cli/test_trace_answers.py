@@ -324,7 +324,11 @@ def test_a_recording_that_is_cut_short_is_told_up_to_there(recording: Recording)
 
 def pairs_of(answers: Answers, events: Iterable[Event]) -> list[tuple[bytes, bytes | None]]:
     found = [item for event in events for item in answers.take(event)]
-    return [(one.request.data, one.answer and one.answer.data) for one in found if isinstance(one, Exchange)]
+    return [
+        (one.request.data, None if one.answer is None else one.answer.data)
+        for one in found
+        if isinstance(one, Exchange)
+    ]
 
 
 def test_of_more_requests_than_are_kept_the_answers_stay_with_theirs() -> None:
