@@ -13,7 +13,11 @@ import subprocess
 import termios
 from typing import TYPE_CHECKING
 
+import pytest
+
 import npipe
+from npipe.cli import main
+from tests.cli.figures import owner, pipe
 from tests.cli.helpers import DEADLINE, NPIPE
 
 if TYPE_CHECKING:
@@ -91,6 +95,17 @@ def test_a_name_cannot_break_the_lines() -> None:
             f"\\\\.\\pipe\\a\\tb\\nc\\x1b[2Jd\tmessage\tduplex\t1\tunlimited\t{os.getpid()}\t{ME}"
         ]
         assert json.loads(run("--json"))[0]["name"] == "\\\\.\\pipe\\a\tb\nc\x1b[2Jd"
+
+
+@pytest.mark.parametrize(("silent", "left"), [((2,), ["2"]), ((2, 4), ["", ""])])
+def test_who_tells_nothing_has_the_instances_that_the_others_leave(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent: tuple[int, ...], left: list[str]
+) -> None:
+    silents = [owner(listening=count, since=None, code=121, pid=count) for count in silent]
+    monkeypatch.setattr("npipe.cli.ls.gather", lambda: [pipe(owner(listening=3), *silents)])
+    assert main(["ls", "-l"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[rows[0].index("instances")] for row in rows] == ["instances", "3", *left]
 
 
 def test_a_terminal_gets_a_table_and_where_the_pipes_are(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pwd
@@ -14,6 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +32,7 @@ from tests.cli.helpers import DEADLINE, NPIPE, run
 from tests.helpers import AS_ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Child
@@ -182,6 +184,26 @@ def test_ctrl_c_shows_what_waits_for_an_answer_and_the_sum(
     assert err.endswith("; 1 not answered\n")
 
 
+def test_what_a_server_was_asked_that_is_killed_has_no_answer_from_then_on(
+    name: str, child: Callable[..., Child], ctrl_c: None
+) -> None:
+    silent = child(SERVER.replace("pipe.send(pipe.recv().upper())", "pipe.recv()"), name)
+    assert silent.line() == "listens"
+    with npipe.connect(name) as client:
+        trace = Trace(name, "--follow", "--slower", "0", "--json")
+        client.send(b"is anybody there")
+        h.until(lambda: npipe.inspect(name).owners[0].totals.messages_received == 1, DEADLINE)
+        silent.kill()
+        assert trace.process.stdout is not None
+        told = json.loads(trace.process.stdout.readline())  # while the trace goes on
+    assert (told["end"], told["request"]["text"], told["answer"]) == ("closed", "is anybody there", None)
+    assert 0 < told["unanswered_seconds"] < DEADLINE
+    trace.process.send_signal(signal.SIGINT)
+    code, out, err = trace.end()
+    assert (code, out) == (-signal.SIGINT, "")
+    assert err.endswith("; 1 not answered\n")
+
+
 def test_connections_that_are_there_already_are_told_with_whose_they_are(name: str) -> None:
     with npipe.listen(name) as listener, npipe.connect(name), listener.accept(DEADLINE):
         program = npipe.inspect(name).owners[0].connections[0].program
@@ -270,8 +292,11 @@ def test_of_a_file_that_is_cut_short_what_is_whole_is_read(
     done = run("trace", "-r", str(path))
     assert done.returncode == 7
     assert len(done.stdout.splitlines()) == len(whole) - 1
-    assert len(done.stderr.splitlines()) == 1
-    assert cut in done.stderr
+    *summed, last = done.stderr.splitlines()
+    assert summed[0].startswith(f"npipe: {len(whole) - 1} events, ")
+    assert [line.partition(":")[0] for line in summed] == ["npipe"] * 2
+    assert last.startswith(f"npipe: {path}: ")
+    assert cut in last
 
 
 def _until_error(path: Path) -> list[Event]:
@@ -509,6 +534,73 @@ def test_an_answer_that_does_not_come_is_told_with_its_request(
         "  recorded: 5 bytes b'HELLO'",
         "  now:      nothing",
     ]
+
+
+def _byte_recording(path: Path, name: str, answer: bytes, end: Kind | None) -> None:
+    flags = Flags.SERVER | Flags.FIRST | Flags.LAST
+    with TraceWriter(path) as writer:
+        writer.write(Event(1, Kind.DATA, flags, name, 1, 2, 3, 0, 5, b"hello"))
+        writer.write(Event(2, Kind.DATA, flags | Flags.OUT, name, 1, 2, 3, 0, len(answer), answer))
+        if end is not None:
+            writer.write(Event(3, end, Flags.SERVER, name, 1, 2, 3))
+
+
+@contextlib.contextmanager
+def _answering(name: str, answer: bytes) -> Iterator[None]:
+    """A server of a byte pipe that answers one client, once, and waits for its end."""
+    with npipe.listen(name, mode="byte") as listener:
+
+        def answers() -> None:
+            with contextlib.suppress(npipe.PipeError), listener.accept(DEADLINE) as pipe:
+                pipe.read(5)
+                pipe.write(answer)
+                pipe.read(1)
+
+        thread = threading.Thread(target=answers, daemon=True)
+        thread.start()
+        yield
+        thread.join(DEADLINE)
+
+
+def test_of_a_shorter_answer_on_a_byte_pipe_what_has_come_is_shown(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.pcapng"
+    _byte_recording(path, name, b"HELLO", None)
+    with _answering(name, b"HEL"):
+        assert main(["replay", str(path), "--timeout", "0.5"]) == 8
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("connection 2, message 2: receiving: [WinError 121] ")
+    assert rest == ["  request:  5 bytes b'hello'", "  recorded: 5 bytes b'HELLO'", "  now:      3 bytes b'HEL'"]
+    with _answering(name, b"HEL"):
+        assert main(["replay", str(path), "--timeout", "0.5", "--json"]) == 8
+    (told,) = json.loads(capsys.readouterr().out)["differences"]
+    assert (told["offset"], told["now"]) == (3, {"size": 3, "from": 0, "text": "HEL"})
+
+
+@pytest.mark.parametrize("end", [Kind.CLOSED, Kind.GONE])
+def test_a_longer_answer_on_a_byte_pipe_differs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], end: Kind
+) -> None:
+    path = tmp_path / "trace.pcapng"
+    _byte_recording(path, name, b"HELLO", end)
+    with _answering(name, b"HELLO, world"):
+        assert main(["replay", str(path)]) == 8
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "connection 2, message 3: 7 bytes more than all that was recorded: b', world'",
+        "  request:  5 bytes b'hello'",
+        "  recorded: nothing",
+        "  now:      7 bytes b', world'",
+    ]
+    assert err == "1 sent, 1 compared, 1 differ\n"
+    with _answering(name, b"HELLO, world"):
+        assert main(["replay", str(path), "--json"]) == 8
+    (told,) = json.loads(capsys.readouterr().out)["differences"]
+    assert (told["message"], told["recorded"], told["now"]) == (3, None, {"size": 7, "from": 0, "text": ", world"})
+    _byte_recording(path, name, b"HELLO", None)  # the trace may have ended before the rest
+    with _answering(name, b"HELLO, world"):
+        assert main(["replay", str(path)]) == 0
 
 
 @AS_ROOT

@@ -12,9 +12,10 @@ import pytest
 
 from npipe._text import printable
 from npipe.cli import main
+from npipe.tracing.answers import Answers, Exchange
 from npipe.tracing.events import Event, Flags, Kind
 from npipe.tracing.files import TraceWriter, read_trace
-from npipe.tracing.summary import Times
+from npipe.tracing.summary import Summary, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -215,7 +216,7 @@ def test_what_overlaps_is_paired_in_order_where_that_is_said(recording: Recordin
     told = recording.objects("--pairs", "--pipelined")
     assert contents(told) == [("one", "ONE"), ("two", "TWO"), ("three", "THREE")]
     assert [one["answer_seconds"] for one in told] == [2.0, 3.0, 2.0]
-    hint = "npipe: requests have overlapped: with --pipelined, answers are in the order of requests"
+    hint = "npipe: requests may have overlapped: --pipelined pairs answers in the order of requests"
     assert hint in recording.both()[1]
     assert hint not in recording.both("--pipelined")[1]
     recording.write(*events[:1], *events[3:5])
@@ -282,6 +283,126 @@ def test_the_client_s_end_measures_the_round_trip(recording: Recording) -> None:
         r"npipe: \\.\pipe\shop (client): 1 connection, in 3 bytes in 1 message, out 3 bytes in 1 message, 0 errors, "
         "0 lost; 1 answer: median 2.000000 s, p99 2.000000 s, longest 2.000000 s"
     )
+
+
+def test_a_connection_that_is_told_of_late_keeps_its_request(recording: Recording) -> None:
+    recording.write(said(0, "in", b"one"), happened(0.5, Kind.PRESENT), said(1, "out", b"ONE"))
+    assert [one["event"] for one in recording.objects("--pairs")] == ["present", "exchange"]
+    assert recording.objects()[2]["answer_seconds"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("events", "wrong"),
+    [
+        ([happened(0, Kind.OPENED)], False),
+        ([happened(0, Kind.PRESENT)], True),
+        ([Event(at(0), Kind.LOST, Flags(0), SHOP, 10, 1, 21, 0, 7)], True),
+    ],
+)
+def test_pairs_of_which_requests_are_not_known_are_said_to_be_uncertain(
+    recording: Recording, events: list[Event], wrong: bool
+) -> None:
+    recording.write(*events, said(1, "in", b"two"), said(2, "out", b"ONE"), said(3, "out", b"TWO"))
+    hint = "npipe: pairs may be wrong: requests before the trace, or lost ones, may have taken answers"
+    assert (hint in recording.both("--pairs", "--pipelined")[1]) is wrong
+    assert hint not in recording.both("--pairs")[1]
+
+
+def test_a_recording_that_is_cut_short_is_told_up_to_there(recording: Recording) -> None:
+    recording.write(said(0, "in", b"one"), said(1, "out", b"ONE"), said(2, "in", b"two"), said(3, "out", b"TWO"))
+    whole = recording.path.read_bytes()
+    recording.path.write_bytes(whole[:-5])
+    shown, told = recording.both("--pairs", status=7)
+    assert [line.split()[-1] for line in shown] == ["one", "ONE", "two", "ended"]
+    assert shown[-1] == "  no answer in 0.000000 s, when the trace ended"
+    assert "1 answer: median 1.000000 s" in told[1]
+    assert told[-1] == f"npipe: {recording.path}: cut short after 3 records"
+
+
+# ---- What is kept meanwhile
+
+
+def pairs_of(answers: Answers, events: Iterable[Event]) -> list[tuple[bytes, bytes | None]]:
+    found = [item for event in events for item in answers.take(event)]
+    return [
+        (one.request.data, None if one.answer is None else one.answer.data)
+        for one in found
+        if isinstance(one, Exchange)
+    ]
+
+
+def test_of_more_requests_than_are_kept_the_answers_stay_with_theirs() -> None:
+    count = 5000
+    numbers = [str(number).encode() for number in range(count)]
+    answers = Answers(pipelined=True)
+    found = [item for number in numbers for item in answers.take(said(0, "in", number))]
+    assert [item.data for item in found if isinstance(item, Event)] == numbers[: count - 4096]
+    got = pairs_of(answers, (said(1, "out", number) for number in numbers))
+    assert got == [(number, number) for number in numbers[count - 4096 :]]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_kept_of_requests_is_bounded(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    monkeypatch.setattr("npipe.tracing.answers._MOST_HELD", 100_000)
+    answers = Answers(whole=whole)
+    told: list[Event] = []
+    for connection in range(1, 101):  # each has two pieces of a request on a byte pipe
+        for piece in (b"a" * 1000, b"b" * 1000):
+            taken = [*answers.take(said(connection, "in", piece, connection, flags=Flags(0)))]
+            told += [item for item in taken if isinstance(item, Event)]
+    released = 67 if whole else 0  # the longest-waiting connections: 200 pieces of 1512 bytes, of which 66 find room
+    assert len(told) == 2 * released
+    assert [event.connection for event in told] == [connection for connection in range(1, released + 1) for _ in "ab"]
+    ended = [
+        item
+        for connection in range(1, 101)
+        for item in answers.take(said(200, "out", b"!", connection, flags=Flags(0)))
+        if isinstance(item, Exchange)
+    ]
+    assert [one.pieces[-1].connection for one in ended] == list(range(released + 1, 101))
+    content = b"a" * 1000 + b"b" * 1000 if whole else b""
+    assert {(one.request.data, one.nanoseconds) for one in ended} == {
+        (content, 10**9 * (200 - one.pieces[-1].connection)) for one in ended
+    }
+    assert pairs_of(answers, [said(201, "in", b"more", flags=Flags(0)), said(202, "out", b"!", flags=Flags(0))]) == [
+        (b"more" if whole else b"", b"!")
+    ]
+
+
+def test_one_request_is_kept_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npipe.tracing.answers._MOST_HELD", 1000)
+    long = b"x" * 5000
+    assert pairs_of(Answers(), [said(0, "in", long), said(1, "out", b"y")]) == [(long, b"y")]
+
+
+def test_what_a_process_has_not_answered_when_it_ends_has_waited_until_then() -> None:
+    answers, summary = Answers(), Summary()
+    for event in (said(0, "in", b"one"), said(1, "in", b"two", 2), said(1, "in", b"else", pipe="other")):
+        summary.add(event)
+        assert list(answers.take(event)) == []
+    ended = list(answers.owner_ended(SHOP, 10, at(3)))
+    assert [(one.request.data, one.nanoseconds, one.end) for one in ended] == [
+        (b"one", 3 * 10**9, "closed"),
+        (b"two", 2 * 10**9, "closed"),
+    ]
+    assert [one.request.data for one in answers.finish(at(9))] == [b"else"]
+
+
+def test_connections_that_have_ended_are_counted_and_forgotten() -> None:
+    summary = Summary()
+    for number in range(1, 5001):
+        for event in (
+            happened(number, Kind.OPENED, number),
+            happened(number, Kind.CLOSED, number),
+            said(number, "in", b"late", number),  # what was seen of it after its end is no other one
+        ):
+            summary.add(event)
+    summary.add(happened(5001, Kind.OPENED, 5001))
+    (pipe,) = summary._pipes.values()
+    assert (pipe.connections, len(pipe.open), len(pipe.closed)) == (5001, 1, 1024)
+    summary.owner_ended(SHOP, 10)
+    assert (pipe.connections, len(pipe.open), len(pipe.closed)) == (5001, 0, 0)
+    assert r"\\.\pipe\shop: 5001 connections, in 20000 bytes in 5000 messages" in "".join(summary.lines())
 
 
 # ---- The sum at the end
@@ -401,6 +522,9 @@ def test_any_time_can_be_shown(recording: Recording, moment: int) -> None:
     ("arguments", "said"),
     [
         (["--slower", "-1"], "Invalid value for '--slower'"),
+        (["--slower", "nan"], "Invalid value for '--slower'"),
+        (["--size", "5:3"], "'5:3' is no size: MIN is more than MAX."),
+        (["--match", "a{99999999999999999999}"], "'a{99999999999999999999}' is no regular expression: "),
         (["--connection", "0"], "Invalid value for '--connection'"),
         (["--asks", "nobody"], "Invalid value for '--asks'"),
         (["-f"], "--follow is for pipes, not for --read FILE."),

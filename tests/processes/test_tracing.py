@@ -15,6 +15,7 @@ import pytest
 
 import npipe
 import npipe.aio
+from npipe.cli import main
 from npipe.errors import PipeAccessError, PipeBusyError, PipeNotFoundError, PipeTimeoutError
 from npipe.tracing.attach import Tracer
 from npipe.tracing.events import Event, Flags, Kind
@@ -533,6 +534,8 @@ def test_a_stopped_owner_does_not_hide_another_one(name: str, child: Callable[..
         with Tracer([name]) as tracer:
             assert tracer.pids == [os.getpid()]
             assert tracer.problems == [f"{name}: a process that serves it does not answer"]
+            assert tracer.problems.code == 121
+        assert main(["trace", name, "--for", "0", "-q"]) == 4
     with pytest.raises(PipeTimeoutError):
         Tracer([name])
 
@@ -610,6 +613,7 @@ def test_a_later_owner_that_forbids_it_is_a_problem_and_no_end(name: str, child:
             assert tracer.pids == [os.getpid()]
             (problem,) = tracer.problems
             assert "traceable=False" in problem
+            assert tracer.problems.code == 5
 
 
 def test_where_nothing_tells_of_later_owners_those_that_are_there_are_traced(

@@ -16,7 +16,7 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.common import examples, system_name
+from npipe.cli.common import NumberRange, examples, system_name
 from npipe.cli.measuring.messages import SMALLEST
 from npipe.cli.statuses import FAILED, statuses
 
@@ -50,7 +50,7 @@ _STATUSES = statuses(saying={FAILED: "an answer is another one than was sent, or
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 3600),
+    type=NumberRange(0.1, 3600),
     callback=_check_number,
     default=5.0,
     show_default=True,

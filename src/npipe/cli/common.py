@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import math
 import os
 import platform
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Events",
+    "NumberRange",
     "check_seconds",
     "check_security",
     "decided_by",
@@ -65,11 +67,22 @@ encoding_option: Final = click.option(
 """`--encoding CODEC`, the same for the client and the server."""
 
 
+class NumberRange(click.FloatRange):
+    """Numbers in a range; "nan", which click takes for one in any range, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType.convert."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 def interval_option(meaning: str) -> Callable[[_Command], _Command]:
     """Return `--interval SECONDS`, of what looks again and again."""
     return click.option(
         "--interval",
-        type=click.FloatRange(min=0.05),
+        type=NumberRange(0.05, 86400),
         default=1.0,
         show_default=True,
         metavar="SECONDS",

@@ -145,12 +145,14 @@ def _long_rows(reports: Iterable[npipe.PipeReport], *, people: bool) -> Iterable
         head = printable(report.name), report.type or "", report.direction or ""
         if not report.owners:
             yield *head, str(report.instances), limit, *[""] * (len(_LONG) - 5)
+        told = [owner.instances for owner in report.owners if owner.since is not None]
+        rest = str(report.instances - sum(told)) if len(told) == len(report.owners) - 1 else ""  # of who tells nothing
         for owner in report.owners:
             totals = owner.totals
             unread = sum(one.stats.unread + one.stats.unread_by_peer for one in owner.connections)
             yield (
                 *head,
-                str(owner.instances if owner.since is not None else report.instances),
+                rest if owner.since is None else str(owner.instances),
                 limit,
                 str(owner.pid),
                 printable(owner.user),

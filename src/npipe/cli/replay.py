@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import click
 
 from npipe._text import printable
-from npipe.cli.common import check_seconds, examples
+from npipe.cli.common import NumberRange, check_seconds, examples
 from npipe.cli.statuses import BAD_DATA, DIFFERS, STATUSES, Failure, by_kind
 from npipe.tracing.events import TraceFileError
 from npipe.tracing.files import read_trace
@@ -47,9 +47,7 @@ _STATUSES = STATUSES.replace("  9    ", "  8    an answer is another one than wa
 )
 @click.option("--pipe", metavar="NAME", help="Of a trace of several pipes this one.")
 @click.option("--connection", type=click.IntRange(1), help="Only this connection of the trace.")
-@click.option(
-    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast."
-)
+@click.option("--speed", type=NumberRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast.")
 @click.option("--fast", is_flag=True, help="Without pauses, as fast as the other side answers.")
 @click.option(
     "--timeout",
@@ -122,14 +120,16 @@ def _print(difference: Difference) -> None:
     click.echo(f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}")
     if difference.request is not None:
         click.echo(f"  request:  {_line(difference.request, 0)}")
-    if difference.recorded is None:
+    if difference.recorded is None and difference.now is None:
         return
     begin = _begin(difference, _LINE)
     click.echo(f"  recorded: {_line(difference.recorded, begin)}")
-    click.echo(f"  now:      {'nothing' if difference.now is None else _line(difference.now, begin)}")
+    click.echo(f"  now:      {_line(difference.now, begin)}")
 
 
-def _line(data: bytes, begin: int) -> str:
+def _line(data: bytes | None, begin: int) -> str:
+    if data is None:
+        return "nothing"
     before, after = "..." if begin else "", "..." if len(data) > begin + _LINE else ""
     return f"{len(data)} bytes {before}{data[begin : begin + _LINE]!r}{after}"
 

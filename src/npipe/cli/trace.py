@@ -8,15 +8,16 @@ import itertools
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import click
 
 import npipe.tracing
 from npipe._text import printable
 from npipe.cli.common import check_seconds, examples
-from npipe.cli.statuses import BAD_DATA, NOT_THERE, STATUSES, Failure, by_kind
+from npipe.cli.statuses import BAD_DATA, NOT_THERE, STATUSES, Failure, by_kind, status_of
 from npipe.cli.trace_output import JsonView, Session, TextView
+from npipe.errors import WinError, error_from_code
 from npipe.names import parse_name
 from npipe.tracing.answers import Answers
 from npipe.tracing.events import Event, Named, TraceFileError, matcher
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from npipe.tracing.answers import Side
 
 __all__ = ["trace"]
+
+_LONGEST: Final = 1e9  # seconds: longer than any answer takes, and a whole number of nanoseconds
 
 
 def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> None:
@@ -89,8 +92,9 @@ _EXAMPLES = examples(r"""Examples:
 @click.option("--pairs", is_flag=True, help="Show each request together with its answer, when that has come.")
 @click.option(
     "--slower",
-    type=click.FloatRange(0),
+    type=float,
     metavar="SECONDS",
+    callback=check_seconds,
     help="Only pairs whose answer took longer, and requests that have waited longer when the connection or the trace "
     "ends.",
 )
@@ -188,23 +192,24 @@ def trace(
             traced = stack.enter_context(servers)
         writer = stack.enter_context(_open_writer(target)) if target else None
         _tell_begin(traced.what, target, quiet=quiet)
+        in_pairs = pairs or slower is not None
         session = Session(
-            Answers(cast("Side", asks), pipelined=pipelined),
+            Answers(cast("Side", asks), pipelined=pipelined, whole=in_pairs),
             view,
             None if writer is None else functools.partial(_write, writer, str(target)),
             chosen=chosen,
             wants=wants,
-            pairs=pairs or slower is not None,
-            slower=None if slower is None else round(slower * 1e9),
+            pairs=in_pairs,
+            slower=None if slower is None else round(min(slower, _LONGEST) * 1e9),
             count=count,
             who=traced.who,
         )
         try:
-            for event in traced.events:
+            for event in traced.events(lambda pipe, owner: session.owner_ended(pipe, owner, time.time_ns())):
                 session.take(event)
                 if session.done:
                     break
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Failure):  # a file that is cut short, say: what was read is told
             _end(session, live=not source, quiet=quiet)
             raise
         _end(session, live=not source, quiet=quiet)
@@ -215,7 +220,8 @@ def trace(
 class _Traced(NamedTuple):
     """Where events come from."""
 
-    events: Iterator[Event]
+    events: Callable[[Callable[[str, int], object]], Iterator[Event]]
+    """Gives them, and calls its argument with pipe and process when a server has ended."""
     what: str | None
     """What is traced, for people."""
     who: Callable[[Event], Peer | None]
@@ -240,7 +246,11 @@ def _end(session: Session, *, live: bool, quiet: bool) -> None:
     for line in session.summary.lines():
         click.echo(f"npipe: {line}", err=True)
     if session.answers.overlap:
-        click.echo("npipe: requests have overlapped: with --pipelined, answers are in the order of requests", err=True)
+        click.echo("npipe: requests may have overlapped: --pipelined pairs answers in the order of requests", err=True)
+    if session.answers.uncertain:
+        click.echo(
+            "npipe: pairs may be wrong: requests before the trace, or lost ones, may have taken answers", err=True
+        )
 
 
 def _bytes_of(text: str) -> int:
@@ -277,7 +287,7 @@ def _from_file(source: str, names: tuple[str, ...]) -> Iterator[_Traced]:
     first = list(itertools.islice(events, 1))
     found = itertools.chain(first, events)
     if not names:
-        yield _Traced(found, None, lambda _: None, lambda: None)
+        yield _Traced(lambda _: found, None, lambda _: None, lambda: None)
         return
     with by_kind():
         named = Named(names)
@@ -293,7 +303,7 @@ def _from_file(source: str, names: tuple[str, ...]) -> Iterator[_Traced]:
             there = ", ".join(map(printable, named.pipes)) or "nothing"
             raise Failure(f"{source}: nothing of {', '.join(map(printable, named.missing))}; it has {there}", NOT_THERE)
 
-    yield _Traced(chosen(), None, lambda _: None, check)
+    yield _Traced(lambda _: chosen(), None, lambda _: None, check)
 
 
 def _read(source: str) -> Iterator[Event]:
@@ -342,14 +352,17 @@ else:
             else:
                 what = f"waiting for a server of {pipes}"
             first = None
-            yield _Traced(_live(tracer, seconds), what, Peers().of, functools.partial(_check, tracer, quiet=quiet))
+            events = functools.partial(_live, tracer, seconds)
+            yield _Traced(events, what, Peers().of, functools.partial(_check, tracer, quiet=quiet))
 
-    def _live(tracer: Tracer, seconds: float | None) -> Iterator[Event]:
+    def _live(tracer: Tracer, seconds: float | None, on_end: Callable[[str, int], object]) -> Iterator[Event]:
         with by_kind():
-            yield from tracer.events(seconds)
+            yield from tracer.events(seconds, on_end=on_end)
 
     def _check(tracer: Tracer, *, quiet: bool) -> None:
         if tracer.lost and not quiet:
             click.echo(f"npipe: {tracer.lost} records were lost", err=True)
         if tracer.problems:
-            raise Failure("; ".join(tracer.problems), BAD_DATA)
+            code = tracer.problems.code
+            status = BAD_DATA if code == WinError.INVALID_DATA else status_of(error_from_code(code))
+            raise Failure("; ".join(tracer.problems), status)

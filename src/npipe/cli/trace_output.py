@@ -180,6 +180,12 @@ class Session:
         if not self._pairs:
             self._show(event, took)
 
+    def owner_ended(self, pipe: str, owner: int, time: int) -> None:
+        """Take note that a process has ended, at that time in ns since 1970, and what it was asked with it."""
+        for exchange in self.answers.owner_ended(pipe, owner, time):
+            self._over(exchange)
+        self.summary.owner_ended(pipe, owner)
+
     def finish(self, time: int) -> None:
         """End, at that time in ns since 1970: what waits for an answer has none."""
         for exchange in self.answers.finish(time):

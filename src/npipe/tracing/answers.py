@@ -20,6 +20,8 @@ trace ended."""
 
 _MOST_PIECES: Final = 1024  # of a request on a byte pipe
 _MOST_WAITING: Final = 4096  # requests of a connection that wait for their answers
+_MOST_HELD: Final = 1 << 26  # bytes of all of them together
+_ABOUT: Final = 512  # bytes of memory that an event takes beside its data
 
 # As numbers, of which a trace wants several for each event: an operation on Flags takes a microsecond.
 _OUT: Final = int(Flags.OUT)
@@ -76,13 +78,20 @@ class Answers:
     Args:
         asks: who asks.
         pipelined: several requests of a connection may be under way.
+        whole: exchanges have all of the request; else the last piece of it, without its content.
     """
 
-    def __init__(self, asks: Side = "client", *, pipelined: bool = False) -> None:
+    def __init__(self, asks: Side = "client", *, pipelined: bool = False, whole: bool = True) -> None:
         self._client_asks = asks == "client"
         self._pipelined = pipelined
-        self._waiting: dict[_Key, deque[list[Event]]] = {}
+        self._whole = whole
+        # The connection that has waited longest first.
+        self._waiting: dict[_Key, deque[deque[Event]]] = {}
+        self._held = 0  # bytes of it
+        self._let_go: dict[_Key, int] = {}  # requests before these for which there was no memory; answers may come
         self._passed_over: set[_Key] = set()  # connections with a request that the next one has ended
+        self.uncertain: bool = False
+        """Whether answers may have gone to other requests than theirs: of those that are pipelined some are unknown."""
         self.overlap: bool = False
         """Whether there were answers without a request, where a request was left without an answer before."""
 
@@ -93,10 +102,14 @@ class Answers:
             yield from self._said(key, event)
             return
         if event.kind is Kind.LOST:  # any of them may have been answered
+            self.uncertain = self.uncertain or self._pipelined
             for other in [other for other in self._waiting if other[1] == event.owner]:
                 yield from self._release(other)
+            for other in [other for other in self._let_go if other[1] == event.owner]:
+                del self._let_go[other]
+        elif event.kind is Kind.PRESENT:  # the first of its messages may have been told before
+            self.uncertain = self.uncertain or self._pipelined
         else:
-            self._passed_over.discard(key)
             yield from self._end(key, event.time, "gone" if event.kind is Kind.GONE else "closed")
         yield event
 
@@ -108,39 +121,91 @@ class Answers:
                 yield from self._release(key)
             yield event
         elif asks:
-            if waiting is None:
-                waiting = self._waiting[key] = deque()
             if waiting and not int(event.flags) & _MESSAGE:
-                waiting[-1].append(event)
+                self._hold(waiting[-1], event)
                 if len(waiting[-1]) > _MOST_PIECES:
-                    yield waiting[-1].pop(0)
-                return
-            while waiting and (not self._pipelined or len(waiting) >= _MOST_WAITING):
-                self._passed_over.add(key)
-                yield _unanswered(waiting.popleft(), event.time, "next")
-            waiting.append([event])
+                    yield self._without(waiting[-1].popleft())
+            else:
+                yield from self._asked(key, event)
+            yield from self._make_room(event)
+        elif self._let_go.get(key):
+            self._let_go[key] -= 1
+            yield event
         elif waiting:
             pieces = waiting.popleft()
             if not waiting:
                 del self._waiting[key]
-            yield Exchange(tuple(pieces), event, max(0, event.time - pieces[-1].time), "answered")
+            yield self._over(pieces, event, event.time, "answered")
         else:
             self.overlap = self.overlap or key in self._passed_over
             yield event
 
+    def _asked(self, key: _Key, event: Event) -> Iterator[Event | Exchange]:
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = deque()
+        if self._pipelined:
+            while len(waiting) >= _MOST_WAITING:
+                self._let_go[key] = self._let_go.get(key, 0) + 1
+                yield from map(self._without, waiting.popleft())
+        else:
+            self._let_go.pop(key, None)
+            while waiting:
+                self._passed_over.add(key)
+                yield self._over(waiting.popleft(), None, event.time, "next")
+        pieces: deque[Event] = deque()
+        self._hold(pieces, event)
+        waiting.append(pieces)
+
+    def _hold(self, pieces: deque[Event], event: Event) -> None:
+        if not self._whole:
+            while pieces:
+                self._without(pieces.popleft())
+            if event.data:
+                event = replace(event, data=b"")
+        pieces.append(event)
+        self._held += _ABOUT + len(event.data)
+
+    def _without(self, event: Event) -> Event:
+        self._held -= _ABOUT + len(event.data)
+        return event
+
+    def _make_room(self, last: Event) -> Iterator[Event]:
+        """Let go of what has waited longest, up to the event that has come last."""
+        while self._held > _MOST_HELD:
+            key = next(iter(self._waiting))
+            waiting = self._waiting[key]
+            if waiting[0][0] is last:
+                return
+            yield self._without(waiting[0].popleft())
+            if not waiting[0]:
+                waiting.popleft()
+                self._let_go[key] = self._let_go.get(key, 0) + 1
+                if not waiting:
+                    del self._waiting[key]
+
+    def _over(self, pieces: deque[Event], answer: Event | None, time: int, end: End) -> Exchange:
+        for piece in pieces:
+            self._without(piece)
+        return Exchange(tuple(pieces), answer, max(0, time - pieces[-1].time), end)
+
     def _release(self, key: _Key) -> Iterator[Event]:
         for pieces in self._waiting.pop(key, ()):
-            yield from pieces
+            yield from map(self._without, pieces)
 
     def _end(self, key: _Key, time: int, end: End) -> Iterator[Exchange]:
+        self._passed_over.discard(key)
+        self._let_go.pop(key, None)
         for pieces in self._waiting.pop(key, ()):
-            yield _unanswered(pieces, time, end)
+            yield self._over(pieces, None, time, end)
+
+    def owner_ended(self, pipe: str, owner: int, time: int) -> Iterator[Exchange]:
+        """Yield the requests that wait for a process that has ended, at that time in ns since 1970."""
+        for key in [key for key in {**self._waiting, **self._let_go} if key[:2] == (pipe, owner)]:
+            yield from self._end(key, time, "closed")
+        self._passed_over = {key for key in self._passed_over if key[:2] != (pipe, owner)}
 
     def finish(self, time: int) -> Iterator[Exchange]:
         """Yield the requests that wait when the trace ends, at that time in ns since 1970."""
         for key in list(self._waiting):
             yield from self._end(key, time, "end")
-
-
-def _unanswered(pieces: list[Event], time: int, end: End) -> Exchange:
-    return Exchange(tuple(pieces), None, max(0, time - pieces[-1].time), end)

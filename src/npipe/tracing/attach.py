@@ -56,6 +56,18 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _SOCKET: Final = re.compile("s[0-9a-f]{16}")
 
 
+class _Problems(list[str]):
+    """Lines for people."""
+
+    code = 0
+    """Win32's code of the first of them."""
+
+    def add(self, text: str, code: int) -> None:
+        """Add one."""
+        self.code = self.code or code
+        self.append(text)
+
+
 class _Owner:
     """One process that has instances of a pipe, and the memory into which it writes records."""
 
@@ -182,7 +194,7 @@ class _Pipe:
         """What is readable when there may be."""
         return (self.arrival.fileno(),) if self._watches else ()
 
-    def _arm(self, problems: list[str], *, needed: bool) -> None:
+    def _arm(self, problems: _Problems, *, needed: bool) -> None:
         """Be told of what comes from here on; what keeps it from that is raised if that is `needed`, else a problem."""
         try:
             if self._watches:
@@ -191,10 +203,10 @@ class _Pipe:
             if needed:
                 raise
             self._watches = False
-            problems.append(f"processes that begin to serve it later are not traced: {error}")
+            problems.add(f"processes that begin to serve it later are not traced: {error}", error.winerror)
 
     def new_owners(
-        self, snaplen: int, ring_size: int, problems: list[str], *, again: bool, follow: bool
+        self, snaplen: int, ring_size: int, problems: _Problems, *, again: bool, follow: bool
     ) -> Iterator[_Owner]:
         """Yield those that were not there before.
 
@@ -222,16 +234,16 @@ class _Pipe:
                 except FileNotFoundError:  # it just dies, or has no instance just now
                     self._seen.discard(socket_name)
                 except (TimeoutError, BlockingIOError):  # it is stopped, say
-                    problems.append(f"{path}: a process that serves it does not answer")
+                    problems.add(f"{path}: a process that serves it does not answer", WinError.SEM_TIMEOUT)
                 except PipeError as error:
                     if not again:
                         raise
-                    problems.append(str(error))
+                    problems.add(str(error), error.winerror)
                 except PermissionError as error:
                     refused = not_traced(path, WinError.ACCESS_DENIED)
                     if not again:
                         raise refused from error
-                    problems.append(str(refused))
+                    problems.add(str(refused), refused.winerror)
                 except OSError as error:
                     if error.errno not in _NO_RESOURCES:
                         raise
@@ -239,7 +251,7 @@ class _Pipe:
                     if not again:
                         raise without from error
                     self._seen.discard(socket_name)  # the next look asks it again
-                    problems.append(str(without))
+                    problems.add(str(without), without.winerror)
         finally:
             os.close(dirfd)
 
@@ -280,10 +292,11 @@ class Tracer:
         if not 0 <= snaplen < 1 << 32:
             raise ValueError("snaplen is 0 to 4294967295")
         self._owners: list[_Owner] = []
-        self.problems: list[str] = []
+        self.problems: Final = _Problems()
         """What was wrong with owners that are not traced, or not any more, a line each."""
         self._snaplen, self._ring_size = snaplen, ring_size
         self._follow, self._on_owner = follow, on_owner
+        self._ended: list[_Owner] = []  # those whose end was not told
         self._pipes: list[_Pipe] = []
         self._lost = 0
         self._read: deque[Event] = deque()  # what the next call of events() yields first
@@ -317,7 +330,7 @@ class Tracer:
         except PipeNotFoundError:
             pass  # it has gone meanwhile
         except PipeError as error:
-            self.problems.append(str(error))
+            self.problems.add(str(error), error.winerror)
 
     def _new_owners(self, pipe: _Pipe, *, again: bool) -> Iterator[_Owner]:
         return pipe.new_owners(self._snaplen, self._ring_size, self.problems, again=again, follow=self._follow)
@@ -341,10 +354,16 @@ class Tracer:
         """How many records found no room, so far."""
         return self._lost + sum(owner.lost for owner in self._owners)
 
-    def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens, for `timeout` seconds (None: no limit); without `follow`, while there are owners."""
+    def events(
+        self, timeout: float | None = None, *, on_end: Callable[[str, int], object] = lambda *_: None
+    ) -> Iterator[Event]:
+        """Yield what happens, for `timeout` seconds (None: no limit); without `follow`, while there are owners.
+
+        `on_end` is called with the full name of a pipe and the number of a process that is not traced there any more,
+        as it has ended, say, when all that it has recorded was yielded.
+        """
         until = None if timeout is None else time.monotonic() + timeout
-        while self._owners or self._read or self._follow:
+        while self._owners or self._read or self._ended or self._follow:
             for pipe in self._pipes:
                 if pipe.has_changed:
                     self._look_again(pipe)
@@ -354,15 +373,22 @@ class Tracer:
             while self._read:
                 yield self._read.popleft()
             self._drop([owner for owner in self._owners if owner.problem])
+            self._tell_ends(on_end)
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 self._wait(0)  # for who has gone meanwhile
                 while self._read:
                     yield self._read.popleft()
+                self._tell_ends(on_end)
                 return
             if not (self._owners or self._follow) or any(owner.has_more_or_waits() for owner in self._owners):
                 continue
             self._wait(left)
+
+    def _tell_ends(self, on_end: Callable[[str, int], object]) -> None:
+        ended, self._ended = self._ended, []
+        for owner in ended:
+            on_end(owner.name.path, owner.pid)
 
     def _wait(self, left: float | None) -> None:
         poll = select.poll()
@@ -380,9 +406,10 @@ class Tracer:
     def _drop(self, owners: list[_Owner]) -> None:
         for owner in owners:
             self._owners.remove(owner)
+            self._ended.append(owner)
             self._lost += owner.lost
             if owner.problem:
-                self.problems.append(owner.problem)
+                self.problems.add(owner.problem, WinError.INVALID_DATA)
             owner.close()
 
     def close(self) -> None:

@@ -42,9 +42,11 @@ def matcher(
             raise ValueError(f"{size!r} is no size: N, MIN:MAX, MIN: or :MAX")
         least = int(found[1] or 0)
         most = int(found[3]) if found[3] else None if found[2] else least
+        if most is not None and most < least:
+            raise ValueError(f"{size!r} is no size: MIN is more than MAX")
     try:
         wanted = None if pattern is None else re.compile(pattern.encode("utf-8", "surrogateescape"), re.DOTALL)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
     about_data = size is not None or pattern is not None
 

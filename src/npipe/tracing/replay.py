@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from npipe.errors import PipeError
 from npipe.listener import listen
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "Replay"]
 
 Side = Literal["client", "server"]
+_MOST_REST: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Difference:
     request: bytes | None
     """What this side had sent before; None: nothing."""
     recorded: bytes | None
-    """What was to come; None: it could not be asked for."""
+    """What was to come; None: it could not be asked for, or nothing was to come."""
     now: bytes | None
     """What has come; None: nothing."""
     offset: int | None
@@ -52,6 +53,7 @@ class _Conversation:
     number: int
     begins: float
     message_mode: bool = True
+    ends: bool = False
     steps: list[_Step] = field(default_factory=list)
 
 
@@ -96,6 +98,7 @@ class Replay:
             begin = event.time if begin is None else begin
             at = (event.time - begin) / 1e9
             talk = found.setdefault((event.owner, event.connection), _Conversation(event.connection, at))
+            talk.ends = talk.ends or event.kind in (Kind.CLOSED, Kind.GONE)
             if event.kind is Kind.DATA and not event.flags & Flags.WITHDRAWN:
                 self._add(talk, event, at)
         if len(names) > 1:
@@ -174,6 +177,7 @@ class Replay:
         timeout: float | None,
     ) -> None:
         request: bytes | None = None
+        so_far = bytearray()
         for number, step in enumerate(talk.steps, 1):
             try:
                 if step.sends:
@@ -183,18 +187,28 @@ class Replay:
                     with self._lock:
                         self.sent += 1
                     continue
-                got = _receive(pipe, len(step.data), timeout)
+                so_far.clear()
+                _receive(pipe, len(step.data), timeout, so_far)
             except (PipeError, EOFError) as error:
                 detail = f"{'sending' if step.sends else 'receiving'}: {error}"
-                recorded = None if step.sends else step.data
-                self._differs(Difference(talk.number, number, detail, request, recorded, None, None))
+                recorded, now, offset = None if step.sends else step.data, None, None
+                if not step.sends and so_far:  # on a byte pipe: a part of it
+                    now = bytes(so_far)
+                    offset = _first_difference(now, step.data)
+                self._differs(Difference(talk.number, number, detail, request, recorded, now, offset))
                 return
             with self._lock:
                 self.compared += 1
+            got = bytes(so_far)
             if got != step.data:
                 offset = _first_difference(got, step.data)
                 detail = _compare(got, step.data, offset)
                 self._differs(Difference(talk.number, number, detail, request, step.data, got, offset))
+        if talk.ends and not talk.steps[-1].sends:  # else the trace may have ended before the answer
+            more = _rest(pipe)
+            if more is not None:
+                detail = f"{len(more)} bytes more than all that was recorded: {more[:16]!r}"
+                self._differs(Difference(talk.number, len(talk.steps) + 1, detail, request, None, more, 0))
 
     def _differs(self, difference: Difference) -> None:
         with self._lock:
@@ -222,16 +236,24 @@ def _send(pipe: MessagePipe | StreamPipe, data: bytes, timeout: float | None) ->
         pipe.write(data, timeout=timeout)
 
 
-def _receive(pipe: MessagePipe | StreamPipe, size: int, timeout: float | None) -> bytes:
+def _receive(pipe: MessagePipe | StreamPipe, size: int, timeout: float | None, so_far: bytearray) -> None:
+    """Add to `so_far` what comes: a message, or so many bytes."""
     if hasattr(pipe, "recv"):
-        return bytes(pipe.recv(timeout=timeout))
-    got = b""
-    while len(got) < size:
-        piece = pipe.read(size - len(got), timeout=timeout)
+        so_far += pipe.recv(timeout=timeout)
+        return
+    while len(so_far) < size:
+        piece = pipe.read(size - len(so_far), timeout=timeout)
         if not piece:
             break  # the other side has closed: what is missing differs
-        got += piece
-    return got
+        so_far += piece
+
+
+def _rest(pipe: MessagePipe | StreamPipe) -> bytes | None:
+    """Return what there is to read already; None: nothing."""
+    try:
+        return bytes(pipe.recv(timeout=0)) if hasattr(pipe, "recv") else pipe.read(_MOST_REST, timeout=0) or None
+    except (PipeError, EOFError):
+        return None
 
 
 class _Threads:

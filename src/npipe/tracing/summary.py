@@ -19,6 +19,7 @@ __all__ = ["Summary", "Times"]
 _DIGITS: Final = 3
 _SERVER: Final = int(Flags.SERVER)  # as numbers: quicker by far
 _WITHDRAWN: Final = int(Flags.WITHDRAWN)
+_MOST_CLOSED: Final = 1024  # connections of a pipe of which something may still be told behind their end
 _PROPER_ENDS: Final = frozenset({0, 109, 232, 233})
 
 
@@ -57,11 +58,24 @@ class _Way:
 
 @dataclass(slots=True)
 class _Pipe:
-    connections: set[tuple[int, int]] = field(default_factory=set)
+    connections: int = 0
+    open: set[tuple[int, int]] = field(default_factory=set)
+    closed: dict[tuple[int, int], None] = field(default_factory=dict)  # the oldest first
     ways: tuple[_Way, _Way] = field(default_factory=lambda: (_Way(), _Way()))
     errors: Counter[int] = field(default_factory=Counter)
     answers: Times = field(default_factory=Times)
     unanswered: int = 0
+
+    def count_connection(self, key: tuple[int, int], *, ends: bool) -> None:
+        """Count a connection, an event of which has come, if it is a new one."""
+        if key not in self.open and key not in self.closed:
+            self.connections += 1
+            self.open.add(key)
+        if ends:
+            self.open.discard(key)
+            self.closed[key] = None
+            if len(self.closed) > _MOST_CLOSED:
+                del self.closed[next(iter(self.closed))]
 
 
 class Summary:
@@ -90,7 +104,7 @@ class Summary:
             self._lost[event.pipe] += event.size
             return
         pipe = self._pipe(event)
-        pipe.connections.add((event.owner, event.connection))
+        pipe.count_connection((event.owner, event.connection), ends=event.kind is Kind.CLOSED)
         if event.kind is not Kind.DATA:
             if event.code not in _PROPER_ENDS:
                 pipe.errors[event.code] += 1
@@ -100,6 +114,13 @@ class Summary:
             way = pipe.ways[not from_client(event)]
             way.messages += 1
             way.size += event.size
+
+    def owner_ended(self, pipe: str, owner: int) -> None:
+        """Take note that a process has ended, and its connections with it."""
+        for key, found in self._pipes.items():
+            if key[0] == pipe:
+                found.open = {one for one in found.open if one[0] != owner}
+                found.closed = {one: None for one in found.closed if one[0] != owner}
 
     def add_exchange(self, exchange: Exchange) -> None:
         """Count a request that is over; its events count apart."""
@@ -127,7 +148,7 @@ def _told(pipe: _Pipe, lost: int) -> Iterator[str]:
     if pipe.errors:
         errors += f" ({', '.join(map(str, sorted(pipe.errors)))})"
     came, went = pipe.ways
-    yield f"{_number(len(pipe.connections), 'connection')}, in {came}, out {went}, {errors}, {lost} lost"
+    yield f"{_number(pipe.connections, 'connection')}, in {came}, out {went}, {errors}, {lost} lost"
     if pipe.answers.count:
         median, nearly_all = (seconds_text(pipe.answers.percentile(percent)) for percent in (50, 99))
         times = f"median {median}, p99 {nearly_all}, longest {seconds_text(pipe.answers.longest)}"
