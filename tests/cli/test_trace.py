@@ -10,7 +10,6 @@ import pwd
 import random
 import re
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -30,6 +29,7 @@ from npipe.tracing.records import Assembler, RecordError, Ring, new_header
 from tests import helpers as h
 from tests.cli.helpers import DEADLINE, NPIPE, run
 from tests.helpers import AS_ROOT
+from tests.relay.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -409,10 +409,10 @@ def test_a_trace_goes_through_pipes_too(tmp_path: Path) -> None:
     assert (full.returncode, full.stderr) == (1, "npipe: /dev/full cannot be written: No space left on device\n")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # it may be installed first
 def test_wireshark_reads_a_trace_with_the_dissector(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
-    tshark = shutil.which("tshark")
-    if tshark is None:
-        pytest.skip("tshark is not installed (apt-get install tshark)")
+    tshark = need("tshark")
     path = recorded(name, child, tmp_path / "trace.pcapng", [b"hello", b""])
     script = run("trace", "--lua").stdout.strip()
     fields = ["npipe.kind", "npipe.flags.out", "npipe.size", "npipe.data", "frame.interface_name", "npipe.peer"]
