@@ -25,6 +25,10 @@ def main(arguments: list[str]) -> int:
     sources = [os.path.relpath(each, root) for each in arguments[2:]]
     parts = output / "cython"
     changed = Path(__file__).stat().st_mtime_ns
+    unfinished = output / "unfinished"
+    was_cut_off = unfinished.exists()  # a file may be there in part, and newer than its source
+    output.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     os.chdir(root)  # a source's name in tracebacks is the path from here, wherever here is
     cythonize(
         sources,
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> int:
         language_level=3,
         compiler_directives=DIRECTIVES,
         shared_utility_qualified_name=UTILITY,
-        force=any(made.stat().st_mtime_ns < changed for made in parts.rglob("*.c")),
+        force=was_cut_off or any(made.stat().st_mtime_ns < changed for made in parts.rglob("*.c")),
         quiet=True,
     )
     for source in sources:
@@ -42,6 +46,7 @@ def main(arguments: list[str]) -> int:
         placed = output / made.name
         if not placed.exists() or placed.stat().st_mtime_ns < made.stat().st_mtime_ns:
             shutil.copy2(made, placed)
+    unfinished.unlink()
     return 0
 
 

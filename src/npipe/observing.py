@@ -160,7 +160,9 @@ def tell(event: Event) -> None:
     for observer in _observers:
         try:
             observer(event)
-        except Exception:  # noqa: BLE001 - it is somebody else's, and the pipe goes on
+        except BaseException as error:  # it is somebody else's, and the pipe goes on
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                raise  # Ctrl-C, or what another signal's handler raises
             _log().exception("an observer of pipes failed")
     if not _logs(3 * _DEBUG):  # nobody would see even a warning
         return

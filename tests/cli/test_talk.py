@@ -29,6 +29,8 @@ from tests.helpers import asleep, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.conftest import Child
+
 pytestmark = pytest.mark.slow  # each starts some commands
 
 
@@ -658,3 +660,62 @@ def test_the_help_teaches_with_examples(command: str) -> None:
     assert "\nExamples:\n" in text.replace("  Examples:", "Examples:")
     assert "Exit status:" in text
     assert f"npipe {command} " in text
+
+
+def test_a_ctrl_c_in_the_middle_of_another_one_hangs_nothing(child: Callable[..., Child]) -> None:
+    program = child(
+        """
+        import contextlib, faulthandler, signal, sys, threading
+        from npipe.cli.interrupts import hears_interrupts
+
+        def trace(frame, event, argument):  # the handler, and what it calls
+            if "interrupt" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name):
+                return interrupt
+
+        def interrupt(frame, event, argument):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            times.append(event)
+            return interrupt
+
+        times = []
+
+        @hears_interrupts
+        def command():
+            sys.settrace(trace)
+            signal.raise_signal(signal.SIGINT)
+
+        faulthandler.dump_traceback_later(20, exit=True)
+        try:
+            command()
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            print("ended", threading.active_count(), len(times) > 1, flush=True)
+        """
+    )
+    assert program.line() == "ended 1 True"
+    assert program.wait() == 0
+
+
+def test_a_command_ends_although_a_child_that_it_has_forked_lives_on(child: Callable[..., Child]) -> None:
+    program = child(
+        """
+        import faulthandler, os, signal
+        from npipe.cli.interrupts import hears_interrupts
+
+        @hears_interrupts
+        def command():
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+            return pid
+
+        faulthandler.dump_traceback_later(20, exit=True)
+        pid = command()
+        print("ended", flush=True)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        """
+    )
+    assert program.line() == "ended"
+    assert program.wait() == 0

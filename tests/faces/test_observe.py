@@ -430,6 +430,56 @@ def test_a_server_that_its_handler_closes_is_told_after_its_client(name: str, mo
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_an_observer_may_close_the_server_that_gives_a_handler_up(name: str, model: npipe.options.Model) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def observer(event: npipe.Event) -> None:
+        if event.is_server:
+            told.append(event.kind)
+            if event.kind in ("closed", "stopped"):
+                closing = threading.Thread(target=server.close, kwargs={"timeout": 0}, daemon=True)
+                closing.start()
+                closing.join(PATIENCE)
+                told.append("waits" if closing.is_alive() else "done")
+
+    def handler(_request: bytes) -> bytes:
+        begun.set()
+        assert goes_on.wait(PATIENCE)
+        return b"late"
+
+    with npipe.serve(name, handler, model=model) as server, npipe.connect(name) as client:
+        client.send(b"request")
+        assert begun.wait(PATIENCE)
+        with npipe.observe(observer):
+            server.close(timeout=0.05)
+        assert told == ["closed", "done", "stopped", "done"]
+        goes_on.set()
+        assert server.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["opened", "closed", "stopped"])
+def test_an_observer_that_would_end_the_program_ends_no_server(
+    name: str, model: npipe.options.Model, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[npipe.Event] = []
+    left = threading.Event()
+
+    def leave(event: npipe.Event) -> None:
+        if event.kind == kind and event.is_server:
+            raise SystemExit
+
+    with npipe.observe(leave), npipe.observe(events.append):
+        with npipe.serve(name, bytes.upper, model=model, on_disconnect=lambda _: left.set()):
+            with npipe.connect(name) as client:
+                assert client.transact(b"on", timeout=PATIENCE) == b"ON"
+            assert left.wait(PATIENCE)
+    assert server_kinds(events, name) == ["listening", "opened", "closed", "stopped"]
+    assert [record.getMessage() for record in caplog.records] == ["an observer of pipes failed"]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_a_server_that_cannot_begin_is_told_of_not_at_all(name: str, model: npipe.options.Model) -> None:
     events: list[npipe.Event] = []
     with npipe.listen(name), npipe.observe(events.append):

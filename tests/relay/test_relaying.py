@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import random
 import resource
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -138,3 +140,32 @@ def test_who_comes_when_no_descriptor_is_left_for_the_other_side_waits_for_one(t
         assert run(all_ask(front)) == [True] * count
         assert all(relay.report()["clean"] for _ in range(count))
         assert relay.end() == (0, "")
+
+
+def test_those_who_wait_for_a_descriptor_do_not_wake_each_other(tmp_path: Path) -> None:
+    dials = 0
+
+    async def dial() -> Any:
+        nonlocal dials
+        dials += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def turns() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def wait() -> None:
+        relay = Relay(f"unix:{free_path(tmp_path)}", "tcp:1", RelayOptions(connect_timeout=-0.7))
+        relay._talks.add(cast("Any", None))  # a connection that may end
+        tasks = [asyncio.create_task(relay._reach(dial)) for _ in range(3)]
+        await turns()
+        assert dials == 3
+        relay._freed.set()  # another one has ended, and left too few for them
+        await turns()
+        assert dials == 6
+        for why in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(why, OSError)  # and not that the time is over, which says less
+            assert why.errno == errno.EMFILE
+        assert (relay._short, relay._waiting, relay._freed.is_set()) == (0, 0, True)
+
+    run(wait())

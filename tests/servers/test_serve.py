@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import threading
@@ -258,6 +259,78 @@ def test_close_from_a_handler(serve: Serve, name: str) -> None:
     assert box[0].wait(10)
     with fails(2):
         npipe.connect(name)
+
+
+@pytest.mark.parametrize("hook", ["on_connect", "on_disconnect"])
+def test_close_from_a_hook(serve: Serve, name: str, hook: str) -> None:
+    box: list[Any] = []
+    closed = threading.Event()
+
+    def close(_connection: npipe.Connection) -> None:
+        box[0].close()
+        closed.set()
+
+    box.append(serve(name, bytes.upper, **{hook: close}))
+    with npipe.connect(name) as client, contextlib.suppress(npipe.PipeError):
+        client.transact(b"answered, or not", timeout=10)
+    assert closed.wait(10)
+    assert box[0].wait(10)
+    assert not box[0].connections
+    with fails(2):
+        npipe.connect(name)
+
+
+@pytest.mark.parametrize("where", ["handler", "on_connect", "on_disconnect"])
+def test_what_ends_a_program_ends_no_server(
+    serve: Serve, name: str, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(_given: object) -> bytes:
+        raise SystemExit
+
+    options = {where: leave} if where != "handler" else {}
+    with serve(name, bytes.upper if options else leave, **options) as server:
+        for _ in range(2):
+            with npipe.connect(name) as client:
+                if options:
+                    assert client.transact(b"on", timeout=10) == b"ON"
+                else:
+                    with pytest.raises(npipe.PipeClosedError):
+                        client.transact(b"on", timeout=10)
+        until(lambda: len(caplog.records) == 2)
+        assert not server.wait(0)
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+
+
+def test_a_signal_s_handler_may_ask_and_close_a_server_at_any_moment(child: Start, name: str) -> None:
+    program = child(
+        """
+        import faulthandler, signal, sys
+        import npipe
+
+        def interrupt(frame, event, argument):  # of what the server does for stats, in the middle of everything
+            signal.raise_signal(signal.SIGINT)
+            return interrupt
+
+        def ask(*_):
+            told.append(server.stats)
+            server.close()
+
+        faulthandler.dump_traceback_later(20, exit=True)
+        told = []
+        server = npipe.serve(sys.argv[1], bytes.upper)
+        with npipe.connect(sys.argv[1]) as client:
+            client.transact(b"one")
+            signal.signal(signal.SIGINT, ask)
+            sys.settrace(interrupt)
+            server.stats
+            server.close()
+            sys.settrace(None)
+        print(len(told) > 10, {each.answered for each in told}, server.wait(10))
+        """,
+        name,
+    )
+    assert program.line() == "True {1} True"
+    assert program.wait() == 0
 
 
 def test_close_twice_and_from_several_threads(serve: Serve, name: str) -> None:

@@ -70,20 +70,21 @@ else:
             yield
             return
         main = threading.get_ident()
-        heard, over = threading.Event(), threading.Event()
+        heard: list[int] = []  # no Event, whose lock a handler in the middle of another one would wait for
+        over = threading.Event()
         takes, gives = _pipe()
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            heard.set()
+            heard.append(number)
             signal.default_int_handler(number, frame)
 
         def watch() -> None:
             with os.fdopen(takes, "rb", buffering=0) as told:
-                while numbers := told.read(64):
+                while (numbers := told.read(64)) and not over.is_set():
                     if signal.SIGINT not in numbers:
                         continue
                     for _ in range(_TIMES):
-                        if heard.wait(_PATIENCE) or over.is_set():
+                        if over.wait(_PATIENCE) or heard:
                             break
                         signal.pthread_kill(main, signal.SIGURG)
                     heard.clear()
@@ -99,6 +100,8 @@ else:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(wakeup)
             over.set()
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # then it is awake, or has ended
+                os.write(gives, b"\0")  # the end of what comes is no end where a child has a duplicate
             os.close(gives)
             watching.join()
             signal.signal(signal.SIGURG, urgent)

@@ -119,7 +119,9 @@ class Relay:
         self._room = asyncio.Event()
         self._freed = asyncio.Event()
         self._short = 0
-        """Clients whose other side waits for a descriptor: no more are taken meanwhile."""
+        """Clients for whose other side no descriptor was left: no more are taken until they have it."""
+        self._waiting = 0
+        """Those of them that wait until one is free."""
         self._number = 0
         self._reached = False
         """Whether there was a connection of both sides."""
@@ -348,36 +350,49 @@ class Relay:
         # A pipe's own time-out says more, and comes first.
         deadline = None if self.options.connect_timeout is None else self.options.connect_timeout + 1
         pause = _FIRST_PAUSE / 10
-        async with asyncio.timeout(deadline):
-            while True:
-                try:
-                    return await dial()
-                except OSError as error:
-                    if _is_short_of_descriptors(error) and self._may_free():
-                        await self._until_freed()
-                        continue
-                    if (
-                        not self.options.wait_for_server
-                        or isinstance(error, PipeError)
-                        or not isinstance(error, (ConnectionRefusedError, FileNotFoundError))
-                    ):
-                        raise
-                await asyncio.sleep(pause)  # nothing tells of a socket that comes to listen
-                pause = min(pause * 2, 1.0)
+        shortage: OSError | None = None
+        limit = asyncio.timeout(deadline)
+        try:
+            async with limit:
+                while True:
+                    try:
+                        return await dial()
+                    except OSError as error:
+                        if _is_short_of_descriptors(error) and self._may_free():
+                            self._short += shortage is None
+                            shortage = error
+                            await self._until_freed()
+                            continue
+                        if (
+                            not self.options.wait_for_server
+                            or isinstance(error, PipeError)
+                            or not isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+                        ):
+                            raise
+                    await asyncio.sleep(pause)  # nothing tells of a socket that comes to listen
+                    pause = min(pause * 2, 1.0)
+        except TimeoutError:
+            if shortage is not None and limit.expired():
+                raise shortage from None  # it says more
+            raise
+        finally:
+            if shortage is not None:
+                self._short -= 1
+                if not self._short:
+                    self._freed.set()  # others may come again
 
     def _may_free(self) -> bool:
         """Whether there is a connection that may end, or become one, without waiting for a descriptor itself."""
-        return bool(self._talks) or len(self._tasks) > self._short + 1
+        return bool(self._talks) or len(self._tasks) > self._waiting + 1
 
     async def _until_freed(self) -> None:
-        """Wait until a connection has ended, and let nobody else come who would take what it had."""
-        self._short += 1
+        """Wait until a connection has ended. It wakes nobody: those who wait would wake each other."""
+        self._waiting += 1
         try:
             self._freed.clear()
             await self._freed.wait()
         finally:
-            self._short -= 1
-            self._freed.set()
+            self._waiting -= 1
 
     async def _talk(self, number: int, here: Channel, there: Channel, index: int) -> Report:
         channels = (here, there) if index == 0 else (there, here)

@@ -154,7 +154,7 @@ class PipeServer:
         self._security = security_attributes(checked)
         self._pid = os.getpid()
         self._largest = message_limit(max_message_size, stranger=checked.lets_others_in)
-        self._counts = threading.Lock()  # a leaf, for the next four
+        self._counts = threading.RLock()  # a leaf, but for a signal's handler; for the next four
         self._clients = 0  # how many there have been
         self._answered = 0  # of those who have left: each connection counts its own
         self._failed = 0
@@ -163,7 +163,7 @@ class PipeServer:
         self._accepts = True
         self._stop_told = False
         self._stop = win32event.CreateEvent(None, True, False, None)  # is set for good when the server is to end
-        self._lock = threading.Lock()  # for the fields below, and those that a model says it for
+        self._lock = threading.RLock()  # for the fields below, and those that a model says it for
         self._ending = False
         self._has_ended = False
         self._export: Export | None = None
@@ -191,10 +191,12 @@ class PipeServer:
             with self._lock:
                 self._has_ended = True
                 export = self._export
-            if export is not None:
-                export.close()
-            self._accept_no_more()
-            win32event.SetEvent(self._over)
+            try:
+                if export is not None:
+                    export.close()
+                self._accept_no_more()
+            finally:
+                win32event.SetEvent(self._over)
 
     def _let_in(self, access: RemoteAccess) -> None:
         """Let clients of other machines in too, as long as the server runs."""
@@ -278,7 +280,7 @@ class PipeServer:
         if hook is not None:
             try:
                 hook(connection)
-            except Exception:
+            except BaseException:  # SystemExit too: this thread goes on for others
                 logger.exception("client %d: a hook failed", connection.number)
 
     def _tell_arrival(self, connection: Connection) -> None:
@@ -332,11 +334,13 @@ class PipeServer:
                 return
             connection._is_told = True
         self._count(connection)
-        if active():
-            tell(Event("closed", self._name, is_server=True, stats=connection._moved))
-        with self._counts:
-            self._open.discard(connection.number)
-        self._tell_stopped()
+        try:
+            if active():
+                tell(Event("closed", self._name, is_server=True, stats=connection._moved))
+        finally:
+            with self._counts:
+                self._open.discard(connection.number)
+            self._tell_stopped()
 
     def _accept_no_more(self) -> None:
         """Nobody comes any more."""
@@ -429,7 +433,7 @@ class OneThreadServer(PipeServer):
             self._in_handler = True
         try:
             return True, self._call_handler(connection, request)
-        except Exception as error:
+        except BaseException as error:  # SystemExit too: this thread goes on for others
             if isinstance(error, PipeError):
                 logger.warning("client %d: the handler failed, its connection is closed: %s", connection.number, error)
             else:
@@ -469,12 +473,15 @@ class OneThreadServer(PipeServer):
         over = wait_for(self._over, timeout)
         while not over:
             with self._lock:
-                if self._in_handler:
-                    if not self._abandoned:
-                        self._abandoned = True
-                        self._close_handles()
-                        self._give_up_connections()
-                    return
+                stuck = self._in_handler
+                gives_up = stuck and not self._abandoned
+                if gives_up:
+                    self._abandoned = True
+                    self._close_handles()
+            if gives_up:
+                self._give_up_connections()  # without the lock: observers are told, who may ask the server
+            if stuck:
+                return
             over = wait_for(self._over, PAUSE_MS / 1000)  # nothing holds it up now
 
 

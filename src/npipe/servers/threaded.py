@@ -41,7 +41,7 @@ class ThreadConnection(Connection):
     def __init__(self, server: ThreadedServer, number: int, handle: pywintypes.HANDLEType) -> None:
         super().__init__(number, handle)
         self._server = server
-        self._lock = threading.Lock()  # for the fields below
+        self._lock = threading.RLock()  # for the fields below
         self._state = READING  # what the thread does
         self._ending = False  # it is to end after the request that is being answered
         self._abandoned = False  # the handle was closed while the handler would not return
@@ -63,7 +63,7 @@ class ThreadConnection(Connection):
                 logger.warning("client %d: %s", self.number, error.strerror)
         except PipeError as error:
             logger.warning("client %d: the handler failed, its connection is closed: %s", self.number, error)
-        except Exception:
+        except BaseException:
             logger.exception("client %d: the handler failed, its connection is closed", self.number)
         finally:
             self._finish(has_left)
@@ -197,6 +197,8 @@ class ThreadedServer(PipeServer):
         self._returned: pywintypes.HANDLEType | None = None
         self._has_returned = win32event.CreateEvent(None, False, False, None)
         self._os_thread: pywintypes.HANDLEType | None = None
+        self._ends_itself = False  # the main loop has called close, in a hook, and the next is until when
+        self._deadline: float | None = None
         self._instance: pywintypes.HANDLEType | None = self._create_first_instance()
         self._begin()
 
@@ -210,6 +212,8 @@ class ThreadedServer(PipeServer):
                 instance = self._hand_over(instance)
         if instance is not None:
             win32file.CloseHandle(instance)
+        if self._ends_itself:
+            self._end_connections(self._deadline)
 
     def _connect(self, instance: pywintypes.HANDLEType) -> bool:
         """Wait for a client. Whether there is one."""
@@ -311,7 +315,10 @@ class ThreadedServer(PipeServer):
     # ---- The end
 
     def close(self, *, timeout: float | None = 5.0) -> None:
-        """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
+        """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended.
+
+        From `on_connect` it returns at once, and the server ends after that.
+        """
         timeout = check_timeout(timeout)
         if self._is_forked:
             return
@@ -319,10 +326,16 @@ class ThreadedServer(PipeServer):
         with self._lock:
             self._ending = True
         win32event.SetEvent(self._stop)
+        if threading.current_thread() is self._thread:  # a hook or an observer, which the main loop calls
+            self._ends_itself, self._deadline = True, deadline
+            return
         over = wait_for(self._over, 0)
         while not over:
             _cancel(self._os_thread)
             over = wait_for(self._over, _RETRY)  # it may have been on its way into the call
+        self._end_connections(deadline)
+
+    def _end_connections(self, deadline: float | None) -> None:
         with self._lock:
             connections = list(self._connections)
         for connection in connections:

@@ -59,7 +59,7 @@ _SOCKET: Final = re.compile("s[0-9a-f]{16}")
 class _Problems(list[str]):
     """Lines for people."""
 
-    code = 0
+    code: int = 0
     """Win32's code of the first of them."""
 
     def add(self, text: str, code: int) -> None:
