@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 
-SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' \
-    -o -name '*.px[di]' -o -name '*.[ch]' -o -name meson.build)
+SOURCES := pyproject.toml meson.build meson.options scripts/cythonize.py $(shell find src -name '*.py' \
+    -o -name '*.pyi' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.[ch]' -o -name meson.build)
 # Looked for when it is used: a copy for a build need not have them.
 C_SOURCES = $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench -name '*.[ch]')
 # The tools of the environment first: meson, ninja and cython are there.
