@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _GLIBC = re.compile(r"(libc\.so\.6|libpthread\.so\.0|libdl\.so\.2|librt\.so\.1|libm\.so\.6|ld-linux-[\w-]+\.so\.\d)$")
 _MUSL = re.compile(r"libc\.(so|musl-\w+\.so\.1)$")
 _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
-LIMIT = 1_600_000  # bytes of a wheel: a half is the extension, the rest is Python (docs/performance.md)
+LIMIT = 1_650_000  # bytes of a wheel: a half is the extension, the rest is Python (docs/performance.md)
 
 
 def faults(wheel: Path, target: Target) -> list[str]:
