@@ -100,7 +100,7 @@ def test_dots_stand_for_anything_in_a_line_and_for_lines(tmp_path: Path) -> None
         ("```console\n$ fg\n```\n", r"line 2: there is no such job"),
         ("```console\n$ sh -c 'echo a; exit 3' &\na\n$ sleep 0.2\n```\n", r"sh -c .*: it has ended with 3, after\na$"),
         ("```console\n$ echo a &\na\nb\n```\n", r"line 2: echo a: expected\nb\nand it has ended, after\na$"),
-        ("```console\n$ echo Traceback &\n```\n", r"echo Traceback: it has printed\nTraceback"),
+        ("```console\n$ echo Traceback &\nTraceback\n```\n", r"echo Traceback: it has printed\nTraceback"),
     ],
 )
 def test_what_is_not_so_is_found_with_its_line(tmp_path: Path, page: str, found: str) -> None:
