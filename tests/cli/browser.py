@@ -7,15 +7,13 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import pytest
-
 from tests.cli.helpers import DEADLINE
-from tests.helpers import CHECKOUT, readable
+from tests.helpers import readable
+from tests.packages import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
     from websockets.sync.client import ClientConnection
 
-_PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 _PATIENCE: Final = 60.0  # seconds for a start: it is a big program
 _LISTEN: Final = """
 window.said = "";
@@ -44,24 +41,7 @@ window.WebSocket = class extends Plain {
 
 def program() -> str:
     """The browser; skips the test if there is none, and none can be had."""
-    found = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        (CHECKOUT / "build").mkdir(exist_ok=True)
-        with (CHECKOUT / "build" / "apt-browser.log").open("wb") as log:
-            for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-                subprocess.run(
-                    ["apt-get", *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    check=False,
-                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                    timeout=300,
-                )
-        found = shutil.which(_PROGRAMS[0])
-    if found is None:
-        pytest.skip("there is no browser (Debian: apt-get install chromium), and none could be installed")
-    return found
+    return need("chromium", "chromium-browser", "google-chrome")
 
 
 class Browser:

@@ -29,7 +29,7 @@ from npipe.tracing.records import Assembler, RecordError, Ring, new_header
 from tests import helpers as h
 from tests.cli.helpers import DEADLINE, NPIPE, run
 from tests.helpers import AS_ROOT
-from tests.relay.programs import need
+from tests.packages import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

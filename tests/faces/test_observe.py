@@ -10,17 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
 import npipe.options
 from npipe import aio, observing
-from tests.helpers import DEADLINE, held, started, until_held
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.helpers import DEADLINE, held, in_four_threads, started, until_held
 
 Told = list[tuple[str, bool | None]]
 
@@ -146,29 +142,6 @@ def test_two_observations_of_one_function_end_one_by_one(name: str) -> None:
     assert kinds(events, name) == [("listening", True), ("stopped", True)]
 
 
-def come_and_go_in_threads(work: Callable[[], None]) -> None:
-    """Call `work` in four threads that take turns as often as can be; raise what it raises."""
-    failures: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=guarded) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLINE)
-    finally:
-        sys.setswitchinterval(before)
-    assert failures == []
-
-
 def test_observations_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -> None:
     untold: list[object] = []
 
@@ -179,7 +152,7 @@ def test_observations_that_begin_and_end_at_the_same_time_are_all_told_and_then_
                 observing.tell(npipe.Event("listening", "x", is_server=True))
             untold.extend([] if events else [events])
 
-    come_and_go_in_threads(come_and_go)
+    in_four_threads(come_and_go)
     assert untold == []
     assert observing._observers == ()
 
@@ -216,7 +189,7 @@ def test_an_observation_that_several_threads_end_ends_once() -> None:
         for observation in observations:
             observation.close()
 
-    come_and_go_in_threads(end_all)
+    in_four_threads(end_all)
     assert observing._observers == ()
 
 

@@ -496,16 +496,7 @@ def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -
             tap.end()
 
     untold: list[Tap] = []
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=come_and_go) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLINE)
-    finally:
-        sys.setswitchinterval(before)
+    h.in_four_threads(come_and_go)
     assert untold == []
     assert not _tapping.active()
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
+from tests.packages import need
 from tests.relay.content import Stream, digest, echo, read_all
 from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_server
-from tests.relay.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
